@@ -65,6 +65,15 @@ class Catalog:
             )
         return manifest
 
+    def require_free(self, step: int) -> None:
+        """Refuses a step that is committed, before anything is written for it.
+
+        Raises:
+            CheckpointError: It is.
+        """
+        if self.folder(step).exists(MANIFEST_NAME):
+            raise _taken(self.folder(step).url)
+
     def commit(self, manifest: Manifest) -> CheckpointInfo:
         """Makes a step visible, unless another save has done so before.
 

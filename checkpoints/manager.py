@@ -243,6 +243,7 @@ class CheckpointManager:
         attempt_id, created_at = new_attempt_id(), time.time()
         folder, name = self._catalog.folder(step), f"{attempt_id}-rank0000.bin"
         numbers = {str(key): float(value) for key, value in metrics.items()}
+        self._catalog.require_free(step)
         records, files = write_blobs(folder, name, encoded.blobs)
         manifest = Manifest(
             attempt_id=attempt_id,

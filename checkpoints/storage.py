@@ -124,9 +124,8 @@ def _connect(
     try:
         # Another process writes here too, so a cached listing may be wrong; a shared
         # instance would hand those caches to and take them from other code.
-        fs, path = fsspec.url_to_fs(
-            url, use_listings_cache=False, skip_instance_cache=True, **options
-        )
+        own = {"use_listings_cache": False, "skip_instance_cache": True}
+        fs, path = fsspec.url_to_fs(url, **{**options, **own})
     except ImportError as err:
         said = scrub(str(err), secrets)
         raise StorageError(

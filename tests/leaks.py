@@ -44,6 +44,7 @@ THREADS_ALLOWED = {
     r"pytest_timeout .*": "pytest-timeout's timer",
 }
 PROCESSES_ALLOWED = {
+    "multiprocessing.forkserver": "one for the life of the process",
     "multiprocessing.resource_tracker": "one for the life of the process",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     options = _parse(words)
     if options.help:
-        print(help_text())
+        print(help_text(), flush=True)
         return EXIT_DONE
     try:
         config = load_config(options.overrides, config_dirs=options.config_dir)
@@ -82,4 +83,8 @@ def _report(result: TrainResult) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # the reader, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_DONE)

@@ -160,24 +160,23 @@ def last_step(duration: DurationConfig, num_samples: int, size: int) -> int | No
     Raises:
         ConfigError: not even one step fits.
     """
-    limits = {"max_steps": duration.max_steps}
+    samples = {}
+    if duration.max_steps is not None:
+        samples["max_steps"] = duration.max_steps * size
     if duration.max_epochs is not None:
-        limits["max_epochs"] = duration.max_epochs * num_samples // size
+        samples["max_epochs"] = duration.max_epochs * num_samples
     if duration.max_samples is not None:
-        limits["max_samples"] = duration.max_samples // size
-    steps = {name: limit for name, limit in limits.items() if limit is not None}
-    for name, limit in steps.items():
-        if limit < 1:
-            raise ConfigError([_too_short(name, duration, num_samples, size)])
-    return min(steps.values(), default=None)
-
-
-def _too_short(
-    name: str, duration: DurationConfig, num_samples: int, size: int
-) -> Fault:
-    return Fault(
-        path=f"duration.{name}",
-        value=getattr(duration, name),
-        rule=f"is less than one step of {size} samples; the data has {num_samples}",
-        remedy=f"batch.global_size={min(size, num_samples)} or a longer duration",
-    )
+        samples["max_samples"] = duration.max_samples
+    faults = [
+        Fault(
+            path=f"duration.{name}",
+            value=getattr(duration, name),
+            rule=f"is less than one step of {size} samples; the data has {num_samples}",
+            remedy=f"batch.global_size={allowed} or a longer duration",
+        )
+        for name, allowed in samples.items()
+        if allowed < size
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return min(samples.values()) // size if samples else None

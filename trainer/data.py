@@ -10,89 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from trainer.config import LoaderConfig
-from trainer.randomness import Purpose, derive_seed, mix, seed_generators
+from trainer.randomness import Purpose, derive_seed, seed_generators
+from trainer.sample_order import SampleOrder
 from trainer.task import Batch, MapDataset
 
-_NUM_ROUNDS = 8
-_BLOCK_SIZE = 16384  # positions permuted at once: a call of numpy costs more than they
 _NUM_PROBES = 3
-
-
-class SampleOrder:
-    """The order of samples in every epoch, computed for any position in O(1).
-
-    A Feistel network over the next power of four, walked until it lands inside the
-    data set, is a permutation that needs no table: Luby and Rackoff (1988); Black and
-    Rogaway, "Ciphers with arbitrary finite domains" (2002), the cycle-walking cipher.
-
-    Args:
-        num_samples: length of the data set, at least 1.
-        seed: the run's seed.
-    """
-
-    def __init__(self, num_samples: int, seed: int) -> None:
-        self.num_samples = num_samples
-        self._seed = seed
-        self._half_bits = max(1, ((num_samples - 1).bit_length() + 1) // 2)
-        self._block_key = (-1, -1)
-        self._block: list[int] = []
-
-    def locate(self, start: int, stop: int) -> Iterator[tuple[int, list[int]]]:
-        """Yields (epoch, sample indices) runs that cover `start` to `stop`."""
-        while start < stop:
-            epoch, offset = divmod(start, self.num_samples)
-            number, first = divmod(offset, _BLOCK_SIZE)
-            self._load_block(epoch, number)
-            indices = self._block[first : first + stop - start]
-            yield epoch, indices
-            start += len(indices)
-
-    def _load_block(self, epoch: int, number: int) -> None:
-        if self._block_key == (epoch, number):
-            return
-        first = number * _BLOCK_SIZE
-        last = min(first + _BLOCK_SIZE, self.num_samples)
-        offsets = np.arange(first, last, dtype=np.uint64)
-        self._block = self._permute(offsets, epoch).tolist()
-        self._block_key = (epoch, number)
-
-    def _permute(self, values: NDArray[np.uint64], epoch: int) -> NDArray[np.uint64]:
-        keys = [
-            np.uint64(mix(derive_seed(Purpose.ORDER, self._seed, epoch, i)))
-            for i in range(_NUM_ROUNDS)
-        ]
-        values = self._encrypt(values, keys)
-        while (outside := values >= self.num_samples).any():
-            values[outside] = self._encrypt(values[outside], keys)
-        return values
-
-    def _encrypt(
-        self, values: NDArray[np.uint64], keys: list[np.uint64]
-    ) -> NDArray[np.uint64]:
-        bits = np.uint64(self._half_bits)
-        mask = np.uint64((1 << self._half_bits) - 1)
-        left, right = values >> bits, values & mask
-        for key in keys:
-            left, right = right, left ^ (_mix_array(right ^ key) & mask)
-        return (left << bits) | right
-
-
-def _mix_array(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 on an array; products wrap around, as they should."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +107,11 @@ class _Reader:
         return self._data[index]
 
 
+def _ignore_interrupts(_worker: int) -> None:
+    """Leaves Ctrl-C, which a terminal sends to all processes, to the rank."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _as_read(fetched: Any) -> Any:
     return fetched
 
@@ -233,43 +173,70 @@ class BatchReader:
         """Returns this rank's micro-batches from `first_step` on, without an end."""
         order = SampleOrder(len(data), self._seed)
         requests = _TrainRequests(order, batches, global_size, first_step)
-        return self._read(data, requests, Purpose.SAMPLE)
+        return iter(self._batches(data, requests, Purpose.SAMPLE))
 
-    def evaluate(
+    def evaluation(
         self, data: MapDataset, *, micro_size: int, rank: int, world_size: int
-    ) -> Iterator[Fetched]:
-        """Returns this rank's share of the whole set; no sample comes twice."""
+    ) -> Iterable[Fetched]:
+        """Returns this rank's share of the whole set, to be read any number of times.
+
+        The ranks' shares meet without an overlap: no sample comes twice.
+        """
         first = len(data) * rank // world_size
         last = len(data) * (rank + 1) // world_size
         requests = []
         for start in range(first, last, micro_size):
             indices = list(range(start, min(start + micro_size, last)))
             requests.append(_Request([0] * len(indices), indices))
-        return self._read(data, requests, Purpose.EVALUATION)
+        return self._batches(data, requests, Purpose.EVALUATION)
 
-    def _read(
-        self,
-        data: MapDataset,
-        requests: _TrainRequests | list[_Request],
-        purpose: Purpose,
-    ) -> Iterator[Fetched]:
+    def _batches(
+        self, data: MapDataset, requests: Iterable[_Request], purpose: Purpose
+    ) -> Iterable[Fetched]:
         reader = _Reader(data, self._collate, self._seed, purpose)
-        config = self._config
-        has_processes = config.num_workers > 0
-        if not has_processes and not config.pin_memory:
+        if self._config.num_workers == 0 and not self._config.pin_memory:
             # A loader has nothing to add here but tens of microseconds a batch.
-            return map(reader.__getitems__, requests)
-        loader: DataLoader[Fetched] = DataLoader(
-            reader,  # type: ignore[arg-type]  # torch's Dataset is a class, this is its protocol
-            batch_sampler=requests,  # type: ignore[arg-type]  # requests are no lists
-            collate_fn=_as_read,
-            num_workers=config.num_workers,
-            prefetch_factor=config.prefetch_factor if has_processes else None,
-            pin_memory=config.pin_memory,
-            # A generator of its own: the loader otherwise draws from the global one.
-            generator=torch.Generator(),
-        )
-        return iter(loader)
+            return _Inline(reader, requests)
+        return _loader(reader, requests, self._config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inline:
+    """Reads in this process, when asked."""
+
+    reader: _Reader
+    requests: Iterable[_Request]
+
+    def __iter__(self) -> Iterator[Fetched]:
+        return map(self.reader.__getitems__, self.requests)
+
+
+def _loader(
+    reader: _Reader, requests: Iterable[_Request], config: LoaderConfig
+) -> DataLoader[Fetched]:
+    processes: dict[str, Any] = {}
+    if config.num_workers > 0:
+        # A fork beside the threads of a process group was seen to hang, about once in
+        # a thousand: a clean server, which has torch loaded already, forks instead.
+        context = get_context(config.start_method.value)
+        if isinstance(context, ForkServerContext):
+            context.set_forkserver_preload([__name__])
+        processes = {
+            "multiprocessing_context": context,
+            "prefetch_factor": config.prefetch_factor,
+            "persistent_workers": True,
+            "worker_init_fn": _ignore_interrupts,
+        }
+    return DataLoader(
+        reader,  # type: ignore[arg-type]  # torch's Dataset is a class, this a protocol
+        batch_sampler=requests,  # type: ignore[arg-type]  # requests are no lists
+        collate_fn=_as_read,
+        num_workers=config.num_workers,
+        pin_memory=config.pin_memory,
+        # A generator of its own: the loader otherwise draws from the global one.
+        generator=torch.Generator(),
+        **processes,
+    )
 
 
 def fingerprint(data: MapDataset, seed: int) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from trainer.data import BatchReader
+from trainer.data import Fetched
 from trainer.distributed import Distributed
 from trainer.metrics import WeightedMeans
 from trainer.randomness import Purpose, derive_seed, seed_generators
 from trainer.strategies import Strategy
-from trainer.task import Batch, MapDataset, TrainTask
+from trainer.task import Batch, TrainTask
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -43,26 +43,18 @@ class Evaluator:
     """
 
     task: TrainTask
-    data: MapDataset
+    batches: Iterable[Fetched]  # this rank's part of the held-out data
     strategy: Strategy
     distributed: Distributed
-    reader: BatchReader
-    micro_size: int
     seed: int
 
     def evaluate(self) -> dict[str, float]:
         """Returns the metrics as eval/<name>. All ranks must call this."""
         model = self.strategy.evaluation_model()
         means = WeightedMeans()
-        batches = self.reader.evaluate(
-            self.data,
-            micro_size=self.micro_size,
-            rank=self.distributed.rank,
-            world_size=self.distributed.world_size,
-        )
         model.eval()
         with torch.no_grad():
-            for indices, raw in batches:
+            for indices, raw in self.batches:
                 batch = to_device(raw, self.distributed.device)
                 draw = derive_seed(Purpose.EVALUATION, self.seed, indices[0])
                 seed_generators(draw)

@@ -6,9 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 Record = dict[str, Any]
+
+# An attempt's first events, each with those of the same attempt just before it.
+_BEGINNING: dict[str, tuple[str, ...]] = {
+    "run_started": (),
+    "restored": ("run_started",),
+    "workers_started": ("run_started", "restored"),
+}
 
 
 def count(events: Sequence[Record], event: str) -> int:
@@ -60,7 +68,7 @@ def seconds_alive(
     starts = _attempt_starts(events)
     signs = sorted(r["time"] for r in (*events, *metrics) if r["time"] > since)
     total = 0.0
-    for start, end in zip(starts, [*starts[1:], float("inf")], strict=True):
+    for start, end in pairwise([*starts, float("inf")]):
         inside = [sign for sign in signs if start <= sign < end]
         if inside:
             total += inside[-1] - max(start, since)
@@ -73,8 +81,7 @@ def _attempt_starts(events: Sequence[Record]) -> list[float]:
     before = None
     for record in events:
         name = record["event"]
-        is_restart = name == "workers_started" and before != "run_started"
-        if name == "run_started" or is_restart:
+        if name in _BEGINNING and before not in _BEGINNING[name]:
             starts.append(record["time"])
         before = name
     return starts

@@ -34,7 +34,7 @@ class WeightedMeans:
         self._counts.append(count)
         for name, value in means.items():
             values = self._values.setdefault(name, [])
-            values.append(torch.as_tensor(value).detach())
+            values.append(_as_scalar(value))
 
     def compute(
         self, distributed: Distributed, names: list[str] | None = None
@@ -65,3 +65,9 @@ class WeightedMeans:
             return torch.zeros((), dtype=torch.float64)
         values = torch.stack([v.reshape(()) for v in self._values[name]])
         return (values.double().cpu() * counts).sum()
+
+
+def _as_scalar(value: Tensor | float) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
+    return torch.tensor(value, dtype=torch.float64)  # by default it would lose digits

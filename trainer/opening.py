@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from trainer.config import (
@@ -13,7 +15,8 @@ from trainer.config import (
     redact_words,
     to_dict,
 )
-from trainer.errors import Fault, ResumeError
+from trainer.config.plain import ABSENT
+from trainer.errors import ConfigError, Fault, ResumeError
 from trainer.provenance import collect
 from trainer.result import Status, TrainResult
 from trainer.run_folder import (
@@ -53,6 +56,9 @@ def open_run(folder: RunFolder, config: TrainConfig) -> TrainResult | None:
         result = folder.read_json(RESULT)
         if result is not None and _is_final(result, config, earlier):
             return TrainResult.from_json(result)
+        # The result of an end that was moved must not stand again once the new
+        # configuration is written.
+        folder.storage.delete(RESULT)
     words = redact_words(config.overrides)
     if earlier is None:
         folder.write_json(PROVENANCE, collect(words))
@@ -80,11 +86,11 @@ def _check_same(
     faults = [
         Fault(
             path=path,
-            value=new,
-            rule=f"the run {folder.url} was started with {old}",
+            value=_as_typed(new),
+            rule=f"the run {folder.url} was started with {_as_typed(old)}",
             remedy=(
-                f"type {path}={old}, allow the change by resume_allow=[{path}], or "
-                "give another name="
+                f"{_way_back(path, old)}, allow the change by resume_allow=[{path}], "
+                "or give another name="
             ),
         )
         for path, old, new in difference(earlier, to_dict(config))
@@ -92,6 +98,16 @@ def _check_same(
     ]
     if faults:
         raise ResumeError(faults)
+
+
+def _way_back(path: str, old: object) -> str:
+    if old == ABSENT:
+        return f"leave {path} out"
+    return f"type {path}={_as_typed(old)}"
+
+
+def _as_typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _already_there(folder: RunFolder) -> Fault:
@@ -120,6 +136,26 @@ def require_checkpoint(folder: RunFolder, config: TrainConfig) -> None:
     """
     if config.resume is Resume.required:
         raise ResumeError([_nothing_to_resume(folder)])
+
+
+def check_ranks_agree(fingerprints: Sequence[object]) -> None:
+    """Compares the identity of the data on all ranks.
+
+    Raises:
+        ConfigError: a rank sees other data than rank 0, say of another file system.
+    """
+    faults = [
+        Fault(
+            path="task",
+            value=f"{theirs} on rank {rank}",
+            rule=f"rank 0 has {fingerprints[0]}, and all ranks must read the same data",
+            remedy="name the files by a URL or path that all nodes share",
+        )
+        for rank, theirs in enumerate(fingerprints)
+        if theirs != fingerprints[0]
+    ]
+    if faults:
+        raise ConfigError(faults)
 
 
 def check_data(recorded: dict[str, str], found: dict[str, str]) -> None:

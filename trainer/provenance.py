@@ -7,7 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import distributions
 from typing import Any
 
@@ -28,11 +28,16 @@ def collect(words: Sequence[str]) -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_diff": diff and diff[:_MAX_DIFF_BYTES],
         "python": sys.version,
-        "packages": dict(
-            sorted((d.metadata["Name"], d.version) for d in distributions())
-        ),
+        "packages": dict(sorted(_packages())),
         "hardware": hardware(),
     }
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for distribution in distributions():
+        # An interrupted installation leaves a folder without metadata.
+        if distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"):
+            yield distribution.metadata["Name"], distribution.version
 
 
 def hardware() -> dict[str, Any]:
@@ -56,7 +61,9 @@ def _git(*words: str) -> str | None:
             ["git", *words],
             capture_output=True,
             check=True,
-            text=True,
+            # A diff holds files of any encoding.
+            encoding="utf-8",
+            errors="replace",
             timeout=_GIT_TIMEOUT_S,
         )
     except (OSError, subprocess.SubprocessError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import pickle
 import re
 import sysconfig
 import time
@@ -30,9 +33,15 @@ _PEER_LOST = re.compile(
     r"gloo|connection (closed|reset)|broken pipe|timed out waiting|socket",
     re.IGNORECASE,
 )
+# torch raises these as plain RuntimeErrors: a CPU tensor that found no memory, and a
+# loader process that the machine killed, mostly for its memory.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|DataLoader worker .*exited")
+# What starting a loader process raises for a class or function inside a function.
+_UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)
+_STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 _FRAME = re.compile(r'^\s*File "(?P<file>.+?)", line (?P<line>\d+)', re.MULTILINE)
 _OWN_DIRS = tuple(
-    str(Path(__file__).resolve().parent.parent / name)
+    f"{Path(__file__).resolve().parent.parent / name}{os.sep}"
     for name in ("trainer", "checkpoints")
 )
 _LIBRARY_DIRS = (
@@ -68,7 +77,11 @@ def classify(error: Exception) -> FailureKind:
     """Returns the sort of a failure, from the exception alone."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return FailureKind.MEMORY
-    if isinstance(error, StorageError):
+    if type(error) is RuntimeError and _OUT_OF_MEMORY.search(str(error)):
+        return FailureKind.MEMORY
+    if isinstance(error, StorageError) or (
+        isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS
+    ):
         return FailureKind.STORAGE
     if isinstance(error, dist.DistError):
         return FailureKind.PEER_LOST
@@ -85,7 +98,12 @@ def _advice(error: Exception, kind: FailureKind) -> str:
         return "restore the checkpoint's files, or give another name="
     if isinstance(error, ModuleNotFoundError):
         return "install it, or correct the name"
-    if "DataLoader worker" in str(error) and "killed" in str(error):
+    if "pickle" in str(error) and isinstance(error, _UNPICKLABLE):
+        return (
+            "define what loader processes need at the top of a module, or set "
+            "loader.start_method=fork"
+        )
+    if type(error) is RuntimeError and "DataLoader worker" in str(error):
         return "set fewer loader.num_workers or give the machine more (shared) memory"
     return _ADVICE[kind]
 
@@ -93,8 +111,9 @@ def _advice(error: Exception, kind: FailureKind) -> str:
 def _cause(error: Exception) -> str:
     name, message = type(error).__name__, str(error)
     if "Original Traceback" in message:  # raised in a loader process: as text only
-        message = message.strip().splitlines()[-1]
-        name, _, message = message.partition(": ")
+        ending = message.rpartition("Traceback (most recent call last):")[2]
+        lines = [line for line in ending.splitlines() if line[:1].strip()]
+        name, _, message = (lines or [name])[0].partition(": ")
     first = message.strip().splitlines()[0] if message.strip() else ""
     cause = f"{name}: {first}" if first else name
     return cause if len(cause) <= _MAX_CAUSE_CHARS else cause[:_MAX_CAUSE_CHARS] + "..."
@@ -134,7 +153,7 @@ def record_failure(
             }
             folder.add_event("failure", **facts)
             folder.write_json(RESULT, _failed_result(folder).to_json())
-    except CheckpointError as error:  # the storage may be what failed
+    except (CheckpointError, OSError) as error:  # the storage may be what failed
         logger.error("could not record the failure in the run's folder: %s", error)
 
 

@@ -80,11 +80,8 @@ class Progress:
         value = metrics[metric]
         sign = 1 if mode is Mode.max else -1
         best = self.best
-        if (
-            best is None
-            or math.isnan(best.value)
-            or sign * (value - best.value) > min_delta
-        ):
+        is_better = best is None or sign * (value - best.value) > min_delta
+        if is_better and not math.isnan(value):
             self.best = Best(step=self.step, metric=metric, value=value)
             self.num_evals_without_best = 0
             return True

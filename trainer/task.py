@@ -81,11 +81,13 @@ class TrainTask(ABC):
         """
         return {"loss": self.compute_loss(model, batch)}
 
-    def collate(self, samples: list[Any] | Batch) -> Batch:
+    @staticmethod
+    def collate(samples: list[Any] | Batch) -> Batch:
         """Returns one batch from a list of samples; also called in loader processes.
 
-        What a data set's `__getitems__` returned is a ready batch, and passed through,
-        unless it is a list.
+        May be overridden by a method; the task then has to pickle. What a data set's
+        `__getitems__` returned is a ready batch, and passed through, unless it is a
+        list.
         """
         return default_collate(samples) if isinstance(samples, list) else samples
 

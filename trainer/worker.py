@@ -23,6 +23,7 @@ from trainer.logging.sinks import build_callbacks
 from trainer.loop import Parts, Trainer
 from trainer.opening import (
     check_data,
+    check_ranks_agree,
     new_run_name,
     open_run,
     require_checkpoint,
@@ -86,6 +87,8 @@ class _Rank:
     def run(self) -> TrainResult:
         torch.set_num_threads(num_threads(self.config, self.distributed))
         built = build(self.config, self.distributed)
+        seen = self.distributed.gather(built.fingerprints)
+        self.distributed.on_rank_zero(lambda: check_ranks_agree(seen or []))
         peak_lrs = [group["lr"] for group in built.strategy.optimizer.param_groups]
         progress = Progress(fingerprints=built.fingerprints)
         manager = self._manager()
@@ -185,13 +188,17 @@ class _Rank:
         evaluator = None
         if built.data.eval is not None:
             largest = max(part.size for part in built.share)
+            held_out = reader.evaluation(
+                built.data.eval,
+                micro_size=config.evaluation.micro_size or largest,
+                rank=self.distributed.rank,
+                world_size=self.distributed.world_size,
+            )
             evaluator = Evaluator(
                 task=built.task,
-                data=built.data.eval,
+                batches=held_out,
                 strategy=built.strategy,
                 distributed=self.distributed,
-                reader=reader,
-                micro_size=config.evaluation.micro_size or largest,
                 seed=config.seed,
             )
         batches = reader.train(

@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
-from checkpoints import Storage, open_storage
+from checkpoints import CheckpointManager, Storage, open_storage
 
 _START_S = 30.0
 
@@ -38,15 +38,8 @@ class S3Server:
 
     def new_bucket(self) -> str:
         name = f"bucket-{secrets.token_hex(6)}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.key,
-            aws_secret_access_key=self.secret,
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket=name)
-        client.close()
+        request = urllib.request.Request(f"{self.endpoint_url}/{name}", method="PUT")
+        urllib.request.urlopen(request).close()
         return name
 
 
@@ -69,16 +62,37 @@ def s3_server() -> Iterator[S3Server]:
         server.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a storage is, so that several clients can open it."""
+
+    url: str
+    options: dict[str, object]
+
+    def open(self) -> Storage:
+        return open_storage(self.url, self.options)
+
+
 @pytest.fixture(params=["local", "memory", "s3"])
-def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, s3_server: S3Server
-) -> Storage:
-    """An empty folder of each kind of storage."""
+def place(request: pytest.FixtureRequest, tmp_path: Path, s3_server: S3Server) -> Place:
+    """An empty folder in each kind of storage."""
     if request.param == "local":
-        return open_storage(tmp_path / "run")
+        return Place(str(tmp_path / "run"), {})
     if request.param == "memory":
-        return open_storage(f"memory://{secrets.token_hex(6)}/run")
-    return open_storage(f"s3://{s3_server.new_bucket()}/run", s3_server.options)
+        return Place(f"memory://{secrets.token_hex(6)}/run", {})
+    return Place(f"s3://{s3_server.new_bucket()}/run", s3_server.options)
+
+
+@pytest.fixture
+def storage(place: Place) -> Storage:
+    return place.open()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[CheckpointManager]:
+    """A manager of an empty local run."""
+    with CheckpointManager(tmp_path / "run") as made:
+        yield made
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import NotFound, Storage, StorageError, find_files, open_storage
-from tests.checkpoints.conftest import S3Server
+from tests.checkpoints.conftest import Place, S3Server
 
 BIG = 6 * 2**20
 
@@ -58,13 +58,15 @@ def test_listing_names_direct_children_only(storage: Storage) -> None:
     assert storage.exists("b")
 
 
-def test_a_listing_sees_what_another_client_wrote_meanwhile(storage: Storage) -> None:
-    storage.write_bytes("a", b".")
-    assert storage.list() == ["a"]
-    storage.child("sub").write_bytes("b", b".")
-    assert storage.list() == ["a", "sub"]
-    storage.delete("a")
-    assert storage.list() == ["sub"]
+def test_a_client_sees_what_another_wrote_meanwhile(place: Place) -> None:
+    storage, other = place.open(), place.open()
+    other.write_bytes("a", b"1")
+    assert (storage.list(), storage.size("a")) == (["a"], 1)
+    other.write_bytes("sub/b", b".")
+    other.write_bytes("a", b"22")
+    assert (storage.list(), storage.size("a")) == (["a", "sub"], 2)
+    other.delete("a")
+    assert (storage.list(), storage.exists("a")) == (["sub"], False)
 
 
 def test_files_folders_and_nothing_can_be_deleted(storage: Storage) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from trainer.config import LoaderConfig
-from trainer.data import BatchReader, Fetched, SampleOrder, fingerprint, split_batch
+from trainer.data import BatchReader, Fetched, fingerprint, split_batch
+from trainer.sample_order import SampleOrder
 from trainer.task import MapDataset
 
 
@@ -143,7 +144,7 @@ def test_evaluation_reads_every_sample_once(world_size: int) -> None:
     seen: list[int] = []
     for rank in range(world_size):
         reader = BatchReader(list, 0, LoaderConfig())
-        batches = reader.evaluate(
+        batches = reader.evaluation(
             Noisy(11), micro_size=4, rank=rank, world_size=world_size
         )
         seen += [index for fetched in batches for index in fetched.indices]

@@ -56,6 +56,14 @@ class Schedule(Enum):
     cosine = "cosine"
 
 
+class StartMethod(Enum):
+    """How loader processes start; multiprocessing's names."""
+
+    forkserver = "forkserver"  # from a clean process; data sets must pickle
+    spawn = "spawn"  # the same, slower
+    fork = "fork"  # nothing need pickle; may hang beside the threads of gloo or CUDA
+
+
 @dataclass(kw_only=True, slots=True)
 class DigitsTargetConfig:
     """A small convolutional network on scikit-learn's handwritten digits."""
@@ -227,6 +235,7 @@ class LoaderConfig:
 
     num_workers: int = 0  # loader processes a rank; 0: in the rank itself
     prefetch_factor: int = 2  # micro-batches that each loader process holds ready
+    start_method: StartMethod = StartMethod.forkserver  # of loader processes
     pin_memory: bool = False  # page-locked host memory, for a GPU
 
 

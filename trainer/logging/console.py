@@ -17,6 +17,7 @@ from rich.text import Text
 from trainer.logging.progress import Snapshot
 
 _PLAIN_INTERVAL_S = 10.0
+_MAX_CHARS = 78  # of a terminal's 80; of 100 beside the bar
 
 
 def format_duration(seconds: float) -> str:
@@ -32,19 +33,21 @@ def format_duration(seconds: float) -> str:
 
 
 def describe(snapshot: Snapshot) -> str:
-    """Returns a snapshot as one line of at most about 75 characters."""
+    """Returns a snapshot as one line; evaluation metrics take the room that is left."""
     total = "" if snapshot.last_step is None else f"/{snapshot.last_step}"
     words = [f"step {snapshot.step}{total}"]
     if snapshot.loss is not None:
         words.append(f"loss {snapshot.loss:.4f}")
-    for name, value in list((snapshot.eval_metrics or {}).items())[:2]:
-        words.append(f"{name} {value:.4f}")
     if snapshot.samples_per_s is not None:
         words.append(f"{snapshot.samples_per_s:,.0f}/s")
     if snapshot.seconds_left is not None:
         words.append(f"{format_duration(snapshot.seconds_left)} left")
     if snapshot.checkpoint_step is not None:
         words.append(f"saved {snapshot.checkpoint_step}")
+    for name, value in (snapshot.eval_metrics or {}).items():
+        word = f"{name} {value:.4f}"
+        if len("  ".join([*words, word])) <= _MAX_CHARS:
+            words.append(word)
     return "  ".join(words)
 
 

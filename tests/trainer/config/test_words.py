@@ -40,7 +40,7 @@ from tests.trainer.config.faults import faults_of, only_fault
         ),
         (
             "optimizer.lr=fast",
-            "optimizer.lr=fast: must be a number; set optimizer.lr=0.003",
+            "optimizer.lr=fast: must be a number; set optimizer.lr=0.005",
         ),
         ("seed=1e3", "seed=1e3: must be an integer; set seed=1000"),
         (

@@ -48,7 +48,7 @@ train: $(INSTALLED)
 	@$(BIN)/python -m trainer $(ARGS)
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -166,16 +166,22 @@ class Trainer:
         for callback in self._parts.callbacks:
             callback.on_step_end(report)
         every = config.evaluation.every_steps
-        is_best = False
-        if every is not None and progress.step % every == 0:
-            is_best = self._evaluate()
+        is_due = every is not None and progress.step % every == 0
+        is_best = self._evaluate() if is_due or self._is_over() else False
         reason, should_save = self._agreement.decide(
             self._own_reason(), wants_save=self._is_save_late()
         )
+        is_time_up = reason is StopReason.TIME_UP
+        if is_time_up and progress.eval_step != progress.step:
+            is_best = self._evaluate()
         every = config.checkpoint.every_steps
-        is_due = every is not None and progress.step % every == 0
-        is_kept = is_best and config.checkpoint.keep_best > 0
-        if is_due or is_kept or should_save or reason is StopReason.INTERRUPTED:
+        if (
+            (every is not None and progress.step % every == 0)
+            or (is_best and config.checkpoint.keep_best > 0)
+            or should_save
+            or self._is_over()
+            or reason is not StopReason.NONE
+        ):
             self._save()
         return reason
 

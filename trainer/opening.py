@@ -48,11 +48,16 @@ def open_run(folder: RunFolder, config: TrainConfig) -> TrainResult | None:
         ResumeError: the folder's run is not what these words may continue.
     """
     earlier = folder.read_yaml(CONFIG)
+    # What has saved nothing has nothing to be continued wrongly.
+    has_begun = earlier is not None and folder.has_checkpoint()
     if earlier is None:
         if config.resume is Resume.required:
             raise ResumeError([_nothing_to_resume(folder)])
     else:
-        _check_same(folder, config, earlier)
+        if config.resume is Resume.never:
+            raise ResumeError([_already_there(folder)])
+        if has_begun:
+            _check_same(folder, config, earlier)
         result = folder.read_json(RESULT)
         if result is not None and _is_final(result, config, earlier):
             return TrainResult.from_json(result)
@@ -60,7 +65,7 @@ def open_run(folder: RunFolder, config: TrainConfig) -> TrainResult | None:
         # configuration is written.
         folder.storage.delete(RESULT)
     words = redact_words(config.overrides)
-    if earlier is None:
+    if not has_begun:
         folder.write_json(PROVENANCE, collect(words))
         folder.write_yaml(OVERRIDES, words)
     if earlier != to_dict(config):
@@ -81,8 +86,6 @@ def _is_final(
 def _check_same(
     folder: RunFolder, config: TrainConfig, earlier: dict[str, Any]
 ) -> None:
-    if config.resume is Resume.never:
-        raise ResumeError([_already_there(folder)])
     faults = [
         Fault(
             path=path,

@@ -59,8 +59,11 @@ def model_digest(state: Mapping[str, Tensor]) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+    # A module's own extra state, which may be any object, is no weight.
+    values: Mapping[str, object] = state
+    tensors = {k: v for k, v in values.items() if isinstance(v, torch.Tensor)}
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -158,6 +158,13 @@ class RunFolder:
         """Writes a text file, replacing one that is there."""
         self.storage.write_bytes(name, text.encode())
 
+    def has_checkpoint(self) -> bool:
+        """Returns whether a checkpoint was ever committed here."""
+        return any(
+            self.storage.exists(f"checkpoints/{step}/manifest.json")
+            for step in self.storage.list("checkpoints")
+        )
+
     def events(self) -> list[Record]:
         """Returns all events so far, oldest first."""
         return read_json_lines(self.storage, EVENTS)

@@ -23,7 +23,6 @@ MY_TASK = ("task._target_=my_task.Line",)
 # Long enough to be interrupted anywhere; nothing is saved before.
 LONG = (
     "experiment=digits",
-    "name=run",
     "duration.max_epochs=5000",
     "checkpoint.every_steps=null",
     "evaluation.every_steps=null",
@@ -37,9 +36,12 @@ def _user_code(workspace: Path) -> None:
     shutil.copy(Path(__file__).with_name("my_task.py"), workspace)
 
 
-def _start_training(launcher: Launcher, workspace: Path, *words: str) -> Run:
-    run = Run(command(launcher, [*LONG, *words]), workspace / "log")
-    run.wait_for(workspace / "runs" / "run" / "metrics.jsonl", '"step": 20,')
+def _start_training(
+    launcher: Launcher, workspace: Path, *words: str, name: str = "run"
+) -> Run:
+    line = command(launcher, [*LONG, f"name={name}", *words])
+    run = Run(line, workspace / "log")
+    run.wait_for(workspace / "runs" / name / "metrics.jsonl", '"step": 20,')
     return run
 
 
@@ -93,12 +95,13 @@ def test_an_interrupt_of_torchrun_saves_one_step_on_all_ranks(workspace: Path) -
 @pytest.mark.timeout(300)
 def test_a_signal_to_one_rank_stops_all_at_one_step(workspace: Path) -> None:
     for attempt in range(5):
-        run = _start_training(Launcher.TORCHRUN, workspace, f"name=run{attempt}")
+        name = f"run{attempt}"
+        run = _start_training(Launcher.TORCHRUN, workspace, name=name)
         children = psutil.Process(run.process.pid).children()
         ranks = [child for child in children if "trainer" in child.cmdline()]
         ranks[attempt % 2].terminate()
         run.wait()
-        result = read_result(workspace / "runs" / f"run{attempt}")
+        result = read_result(workspace / "runs" / name)
         assert result["status"] == "preempted", run.output
 
 
@@ -129,7 +132,8 @@ def test_torchrun_tells_of_the_rank_that_failed_first(workspace: Path) -> None:
 
 def test_two_processes_do_not_train_one_run(workspace: Path) -> None:
     first = _start_training(Launcher.HERE, workspace)
-    second = run_to_end(command(Launcher.HERE, LONG), workspace / "second")
+    line = command(Launcher.HERE, [*LONG, "name=run"])
+    second = run_to_end(line, workspace / "second")
     first.kill()
     assert second == 1
     assert f"process {first.process.pid} on " in (workspace / "second").read_text()

@@ -12,41 +12,37 @@ from tests.distributed import run_distributed
 from trainer.distributed import Distributed
 from trainer.metrics import WeightedMeans
 
-# A mean of each batch with its number of samples; the last two ranks' ends are uneven.
-SHARES = [
-    [({"loss": 1.0, "accuracy": 0.5}, 4), ({"loss": 2.0, "accuracy": 1.0}, 3)],
-    [({"loss": 4.0, "accuracy": 0.0}, 1)],
-    [],
-]
-EXPECTED = {
-    "loss": (1.0 * 4 + 2.0 * 3 + 4.0) / 8,
-    "accuracy": (0.5 * 4 + 3.0) / 8,
-}
+# A mean of each batch with its number of samples.
+MANY = [({"loss": 1.0, "accuracy": 0.5}, 4), ({"loss": 2.0, "accuracy": 1.0}, 3)]
+ONE = [({"loss": 4.0, "accuracy": 0.0}, 1)]
+UNEVEN = {"loss": (1.0 * 4 + 2.0 * 3 + 4.0) / 8, "accuracy": (0.5 * 4 + 3.0) / 8}
+
+Share = list[tuple[dict[str, float], int]]
 
 
-def run_means() -> list[dict[str, float]]:
-    """Returns the means over ranks, with and without names, and of no rank's samples.
-
-    Rank 0 has no samples: it learns the names from the others.
-    """
+def run_means(shares: list[list[Share]]) -> list[dict[str, float]]:
+    """Returns the means over the ranks' shares, with and without names."""
     distributed = Distributed(use_gpu=False)
-    share = SHARES[2 - distributed.rank]
     found = []
-    for names in (None, ["accuracy", "loss"]):
-        means = WeightedMeans()
-        for values, count in share:
-            means.add({k: torch.tensor(v) for k, v in values.items()}, count)
-        found.append(means.compute(distributed, names))
+    for share in shares:
+        for names in (None, ["accuracy", "loss"]):
+            means = WeightedMeans()
+            for values, count in share[distributed.rank]:
+                means.add({k: torch.tensor(v) for k, v in values.items()}, count)
+            found.append(means.compute(distributed, names))
     found.append(WeightedMeans().compute(distributed))
     distributed.close()
     return found
 
 
 def test_means_over_ranks_count_every_sample_once() -> None:
-    for inferred, named, nothing in run_distributed(run_means, 3):
-        assert inferred == EXPECTED
-        assert list(inferred) == ["loss", "accuracy"]
-        assert named == EXPECTED
+    # In the second share rank 0 has no samples: it learns the names from the other.
+    shares = [[MANY, ONE], [[], ONE]]
+    for found in run_distributed(run_means, 2, shares):
+        uneven, named, alone, alone_named, nothing = found
+        assert uneven == named == UNEVEN
+        assert alone == alone_named == ONE[0][0]
+        assert list(alone) == ["loss", "accuracy"]
         assert list(named) == ["accuracy", "loss"]
         assert nothing == {}
 

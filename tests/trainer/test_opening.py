@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from checkpoints import CheckpointManager
 from trainer.config import TrainConfig, load_config
 from trainer.errors import ConfigError, ResumeError
 from trainer.opening import (
@@ -23,14 +25,21 @@ from trainer.result import Status, TrainResult
 from trainer.run_folder import CONFIG, RESULT, RunFolder
 
 
+@cache  # composing costs far more than all that these tests do with it
 def config_of(storage: Path, *words: str) -> TrainConfig:
     own = [f"storage_url={storage}", "name=mine", "duration.max_steps=10"]
     return load_config([*own, *words])
 
 
 def open_with(storage: Path, *words: str) -> TrainResult | None:
+    """Opens the run, and makes it one that has saved something."""
     config = config_of(storage, *words)
-    return open_run(run_folder(config), config)
+    folder = run_folder(config)
+    result = open_run(folder, config)
+    if not folder.has_checkpoint():
+        with CheckpointManager(folder.url) as manager:
+            manager.save(1, {"progress": {"step": 1}})
+    return result
 
 
 def result_of(folder: RunFolder, status: Status, step: int = 10) -> TrainResult:
@@ -63,6 +72,17 @@ def refused(storage: Path, *words: str) -> ResumeError:
     with pytest.raises(ResumeError) as caught:
         open_with(storage, *words)
     return caught.value
+
+
+def test_a_run_that_saved_nothing_may_start_anew_with_other_words(
+    tmp_path: Path,
+) -> None:
+    for seed in (1, 2):
+        config = config_of(tmp_path, f"seed={seed}")
+        assert open_run(run_folder(config), config) is None
+    folder = tmp_path / "mine"
+    assert yaml.safe_load((folder / CONFIG).read_text())["seed"] == 2
+    assert "seed=2" in (folder / "overrides.yaml").read_text()
 
 
 def test_a_new_run_writes_what_it_was_made_from(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Collects faults and stops at none. Must never import torch, Ray or a user's modu
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ def find_faults(config: TrainConfig) -> list[Fault]:
     """Returns every fault of a configuration whose single values have their types."""
     return [
         *_folder_faults(config),
+        *_mlflow_faults(config),
         *_resume_faults(config),
         *_target_faults(config),
         *bound_faults(config),
@@ -94,6 +96,19 @@ def _folder_faults(config: TrainConfig) -> Iterator[Fault]:
             rule="event files need a local folder, and storage_url is"
             f" {redact_value('storage_url', url)}",
             remedy="set logging.tensorboard=false",
+        )
+
+
+def _mlflow_faults(config: TrainConfig) -> Iterator[Fault]:
+    has_server = (
+        config.logging.mlflow_tracking_uri or "MLFLOW_TRACKING_URI" in os.environ
+    )
+    if config.logging.mlflow and not has_server:
+        yield Fault(
+            path="logging.mlflow_tracking_uri",
+            value="null",
+            rule="must name the tracking server, or MLFLOW_TRACKING_URI must",
+            remedy="set logging.mlflow_tracking_uri=http://127.0.0.1:5000",
         )
 
 

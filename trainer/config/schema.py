@@ -247,7 +247,7 @@ class LoggingConfig:
     console: bool = True  # progress on standard error
     tensorboard: bool = False  # event files in <run>/tensorboard
     mlflow: bool = False  # metrics to an MLflow tracking server
-    mlflow_tracking_uri: str | None = None  # null: MLflow's own default
+    mlflow_tracking_uri: str | None = None  # null: that of MLFLOW_TRACKING_URI
     samples: bool = False  # debug: sample indices of each step to samples.jsonl
 
 

@@ -39,9 +39,10 @@ def environment() -> Iterator[None]:
 
 
 @contextmanager
-def connected(config: TrainConfig) -> Iterator[None]:
+def connected(config: TrainConfig) -> Iterator[bool]:
+    """Connects to Ray, and gives whether it will be left again at the end."""
     if ray.is_initialized():
-        yield
+        yield False
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
@@ -57,7 +58,7 @@ def connected(config: TrainConfig) -> Iterator[None]:
     with _kept_signal_handlers():
         ray.init(**options)
     try:
-        yield
+        yield True
     finally:
         with _kept_signal_handlers():
             ray.shutdown()

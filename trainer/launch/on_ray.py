@@ -55,13 +55,16 @@ def train_on_ray(
     Raises:
         TrainerError: as `launch.train` does.
     """
-    with environment(), connected(config):
+    with environment(), connected(config) as is_own:
         mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
         fit = _Fit(config, mailbox)
         fit.start()
         failures = _watch(fit, mailbox, stop, show)
-        if fit.result is not None:
-            return fit.result
+        if not is_own:
+            fit.join()  # workers that are still there end by themselves
+    fit.join()
+    if fit.result is not None:
+        return fit.result
     failure = _cause(failures, fit.error)
     if isinstance(failure, WorkerFailed):
         record_failure(folder, failure, is_recorder=True, since=time.time())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from trainer.callbacks import Callback
@@ -34,42 +34,45 @@ def build_callbacks(
         epoch_size: training samples in an epoch.
     """
     callbacks: list[Callback] = []
-    if config.logging.samples:
-        samples = SamplesFile(folder.storage, step=step, distributed=distributed)
-        callbacks.append(samples)
-    if distributed.is_rank_zero:
-        callbacks.append(MetricsFile(folder.storage, step=step, epoch_size=epoch_size))
-        callbacks += _optional_sinks(config, folder, step)
-        if show is not None:
-            callbacks.append(ProgressFeed(show))
-    for name, node in config.callbacks.items():
-        own = instantiate(node, path=f"callbacks.{name}")
-        callbacks.append(cast(Callback, own))
+    try:
+        if config.logging.samples:
+            samples = SamplesFile(folder.storage, step=step, distributed=distributed)
+            callbacks.append(samples)
+        if distributed.is_rank_zero:
+            metrics = MetricsFile(folder.storage, step=step, epoch_size=epoch_size)
+            callbacks.append(metrics)
+            callbacks.extend(_optional_sinks(config, folder, step))
+            if show is not None:
+                callbacks.append(ProgressFeed(show))
+        for name, node in config.callbacks.items():
+            own = instantiate(node, path=f"callbacks.{name}")
+            callbacks.append(cast(Callback, own))
+    except BaseException:
+        for callback in callbacks:
+            callback.close()
+        raise
     return callbacks
 
 
 def _optional_sinks(
     config: TrainConfig, folder: RunFolder, step: int
-) -> list[Callback]:
-    sinks: list[Callback] = []
+) -> Iterator[Callback]:
     if config.logging.tensorboard:
         from trainer.logging.tensorboard import TensorBoardSink
 
         assert folder.local_dir is not None, "a rule of the configuration"
-        sinks.append(TensorBoardSink(folder.local_dir / "tensorboard", step=step))
+        yield TensorBoardSink(folder.local_dir / "tensorboard", step=step)
     if config.logging.mlflow:
         try:
             from trainer.logging.mlflow import MlflowSink
         except ModuleNotFoundError as error:
             raise ConfigError([_MISSING_MLFLOW]) from error
-        sink = MlflowSink(
+        yield MlflowSink(
             folder.name,
             folder.url,
             tracking_uri=config.logging.mlflow_tracking_uri,
             config=to_dict(config),
         )
-        sinks.append(sink)
-    return sinks
 
 
 _MISSING_MLFLOW = Fault(

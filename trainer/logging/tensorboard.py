@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +25,8 @@ class TensorBoardSink(Callback):
 
     def __init__(self, log_dir: Path, *, step: int) -> None:
         log_dir.mkdir(parents=True, exist_ok=True)
-        # Two attempts that start within a second would share a name.
-        suffix = f".{os.getpid()}"
+        # Attempts that start within a second need names of their own, in order.
+        suffix = f".{time.time_ns()}"
         self._writer = EventsWriter(str(log_dir / "events"), filename_suffix=suffix)
         start = SessionLog(status=SessionLog.START)
         self._write(Event(step=step + 1, session_log=start))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.distributed import run_distributed
-from trainer.callbacks import Callback
+from trainer.callbacks import Callback, StepReport
 from trainer.config import TrainConfig, load_config
 from trainer.distributed import Distributed
 from trainer.errors import ConfigError
@@ -32,7 +33,7 @@ def ignore(snapshot: Snapshot) -> None: ...
 
 
 def names_of(storage: Path, *words: str, is_shown: bool = True) -> list[str]:
-    """Returns the classes of this rank's callbacks."""
+    """Returns the classes of this rank's callbacks, after one step."""
     config: TrainConfig = load_config(
         ["experiment=digits", f"storage_url={storage}", "name=mine", *words]
     )
@@ -45,6 +46,12 @@ def names_of(storage: Path, *words: str, is_shown: bool = True) -> list[str]:
         step=0,
         epoch_size=10,
     )
+    first = 2 * distributed.rank
+    report = StepReport(
+        step=1, epoch=0, samples=4, indices=[first, first + 1], metrics={"loss": 0.5}
+    )
+    for callback in callbacks:
+        callback.on_step_end(report)
     for callback in callbacks:
         callback.close()
     distributed.close()
@@ -74,6 +81,8 @@ def test_sinks_are_on_rank_0_and_the_users_callbacks_on_every_rank(
     assert one == ["SamplesFile", "Mine"]
     written = {path.name for path in (tmp_path / "mine").iterdir()}
     assert written == {"metrics.jsonl", "samples.jsonl", "tensorboard"}
+    samples = (tmp_path / "mine" / "samples.jsonl").read_text()
+    assert json.loads(samples) == {"step": 1, "indices": [0, 1, 2, 3]}
 
 
 def test_mlflow_is_told_where_the_run_is(

@@ -221,6 +221,15 @@ def run_resumed(build: Callable[[], Strategy], folder: Path) -> dict[str, Tensor
     return weights
 
 
+def run_refused(build: Callable[[], Strategy]) -> str:
+    """Returns what a rank is told when its model skips parameters unannounced."""
+    try:
+        run_case(build, SKIPPING)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
 CASES = {
     "whole share": Case(),
     "adamw": Case(optimizer="adamw"),
@@ -245,4 +254,5 @@ def run_all(
     found["alone"] = run_alone(build)
     found["names"] = run_names(build)
     found["resumed"] = run_resumed(build, folder)
+    found["refusal"] = run_refused(build)
     return found

@@ -21,9 +21,11 @@ from trainer.task import DataSets, TrainTask
 
 
 def num_threads(config: TrainConfig, distributed: Distributed) -> int:
-    """Returns the threads of a rank: as configured, or its share of the cores."""
+    """Returns a rank's threads: as configured, by the environment, or its share."""
     if config.scaling.threads_per_worker is not None:
         return config.scaling.threads_per_worker
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
     return max(1, len(os.sched_getaffinity(0)) // distributed.num_local_ranks)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from checkpoints import CheckpointInfo
 from trainer.result import TrainResult
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepReport:
+class StepReport(NamedTuple):
     """What happened up to a step boundary."""
 
     step: int  # optimizer steps done

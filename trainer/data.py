@@ -98,6 +98,9 @@ class _Reader:
         read_many = getattr(self._data, "__getitems__", None)
         if read_many is not None:
             samples = read_many(request.indices)
+            # What a collate function draws must not depend on what was read before.
+            first = request.epochs[0], request.indices[0]
+            seed_generators(derive_seed(self._purpose, self._seed, *first))
         else:
             samples = [self._read(*key) for key in zip(*request, strict=True)]
         return Fetched(request.indices, self._collate(samples))

@@ -50,24 +50,23 @@ class WeightedMeans:
             gathered = distributed.gather(known)
             found = next((k for k in gathered or [] if k), [])
             names = list(distributed.broadcast(found))  # type: ignore[call-overload]  # a list of names
-        counts = torch.tensor(self._counts, dtype=torch.float64)
-        totals = [counts.sum()]
-        for name in names:
-            totals.append(self._total(name, counts))
-        summed = distributed.sum(torch.stack(totals))
+        totals = [float(sum(self._counts)), *(self._total(name) for name in names)]
+        # Plain numbers, because a call of torch costs more than adding them up.
+        sums = distributed.sum(torch.tensor(totals, dtype=torch.float64)).tolist()
+        num_samples = sums[0]
         return {
-            name: float(total / summed[0])
-            for name, total in zip(names, summed[1:], strict=True)
+            name: total / num_samples
+            for name, total in zip(names, sums[1:], strict=True)
         }
 
-    def _total(self, name: str, counts: Tensor) -> Tensor:
+    def _total(self, name: str) -> float:
         if not self._counts:
-            return torch.zeros((), dtype=torch.float64)
-        values = torch.stack([v.reshape(()) for v in self._values[name]])
-        return (values.double().cpu() * counts).sum()
+            return 0.0
+        values: list[float] = torch.stack(self._values[name]).double().tolist()
+        return sum(v * n for v, n in zip(values, self._counts, strict=True))
 
 
 def _as_scalar(value: Tensor | float) -> Tensor:
     if isinstance(value, Tensor):
-        return value.detach()
+        return value.detach().reshape(())
     return torch.tensor(value, dtype=torch.float64)  # by default it would lose digits

@@ -38,7 +38,7 @@ def mix(value: int) -> int:
 
 def derive_seed(purpose: Purpose, seed: int, first: int = 0, second: int = 0) -> int:
     """Returns the 64-bit seed of one use, for example (seed, step, micro-batch)."""
-    return mix(mix(mix(mix(purpose) ^ (seed & _MASK)) ^ first) ^ second)
+    return mix(mix(mix(mix(int(purpose)) ^ (seed & _MASK)) ^ first) ^ second)
 
 
 def seed_generators(seed: int) -> None:

@@ -80,6 +80,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(
     assert "resume_allow=[optimizer.lr]" in changed.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_a_name_gets_one_of_its_own(workspace: Path) -> None:
     assert run(*SHORT).returncode == 0
     [folder] = (workspace / "runs").iterdir()
@@ -138,6 +139,7 @@ def test_a_planted_secret_is_in_no_file_of_the_run(workspace: Path) -> None:
     assert not [p for p in files if b"hunter2" in p.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_run_in_memory_and_by_time_ends(workspace: Path) -> None:
     started = time.monotonic()
     done = run(
@@ -152,6 +154,7 @@ def test_a_run_in_memory_and_by_time_ends(workspace: Path) -> None:
     assert done.stdout.startswith("completed ")
 
 
+@pytest.mark.slow
 def test_the_readmes_task_trains_both_ways(workspace: Path) -> None:
     blocks = re.findall(r"```(?:python)?\n(.*?)```", README.read_text(), re.DOTALL)
     [task] = [block for block in blocks if "class Spiral" in block]
@@ -172,6 +175,7 @@ def test_the_readmes_task_trains_both_ways(workspace: Path) -> None:
     assert result["metrics"]["eval/accuracy"] == float(accuracy)
 
 
+@pytest.mark.slow
 def test_torchrun_trains_as_one_run(workspace: Path) -> None:
     log = workspace / "log"
     assert run_to_end(command(Launcher.TORCHRUN, [*SHORT]), log) == 0, log.read_text()

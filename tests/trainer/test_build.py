@@ -139,11 +139,14 @@ def test_a_metric_that_the_task_does_not_give_is_refused_before_its_data_is_buil
         build(config, Distributed(use_gpu=False))
 
 
-def test_threads_are_the_configured_ones_or_a_share_of_the_cores(
+def test_threads_are_configured_from_the_environment_or_a_share_of_the_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     distributed = Distributed(use_gpu=False)
     cores = len(os.sched_getaffinity(0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert num_threads(digits(), distributed) == 5
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert num_threads(digits(), distributed) == cores
     assert num_threads(digits("scaling.threads_per_worker=3"), distributed) == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(2 * cores))

@@ -197,6 +197,22 @@ def test_fingerprint_of_a_data_set_of_its_own_is_used() -> None:
     assert fingerprint(Named(), 0) == "50 samples, corpus 12ab"
 
 
+def test_a_collate_function_that_draws_is_reproduced_over_batched_reads() -> None:
+    def draw(samples: list[Any]) -> list[float]:
+        return [random.random() for _ in samples]
+
+    def read_from(first_step: int) -> list[list[float]]:
+        share = split_batch(12, 4, 0, 1)
+        batches = BatchReader(draw, 7, LoaderConfig()).train(
+            Batched(), share, global_size=12, first_step=first_step
+        )
+        return [fetched.batch for fetched in islice(batches, 3)]
+
+    expected = read_from(2)
+    random.seed(0)
+    assert read_from(2) == expected
+
+
 def test_fetched_batches_carry_their_indices() -> None:
     reader = BatchReader(list, 7, LoaderConfig())
     share = split_batch(12, 4, 0, 1)

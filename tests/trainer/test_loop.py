@@ -192,7 +192,7 @@ def _train_as_rank(words: list[str]) -> TrainResult:
     return train(load_config([*BASE, *words]))
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_evaluation_is_exact_on_any_number_of_ranks(world_size: int) -> None:
     words = ["duration.max_steps=1", "evaluation.micro_size=5", "batch.micro_size=2"]
     words += ["optimizer.lr=1e-30", "batch.global_size=12"]
@@ -207,6 +207,7 @@ def test_evaluation_is_exact_on_any_number_of_ranks(world_size: int) -> None:
         assert found == pytest.approx(float(expected), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_ranks_train_as_one_process_does() -> None:
     words = ["duration.max_steps=10", "batch.micro_size=4", "logging.every_steps=1"]
     fit(*words, "name=alone")

@@ -221,6 +221,7 @@ def test_no_secret_is_in_any_file_of_the_run(
     ]
     command = [sys.executable, "-m", "trainer", "--config-dir", "own", *words]
     monkeypatch.setattr(sys, "orig_argv", command)
+    monkeypatch.chdir(tmp_path)  # provenance holds the diff of a repository
     open_with(tmp_path, *words)
     open_with(tmp_path, *words)
     files = [file for file in tmp_path.rglob("*") if file.is_file()]

@@ -172,7 +172,7 @@ class ScalingConfig:
     num_workers: Any = 0  # 0: this process; n: Ray workers; [min, max]: elastic
     use_gpu: bool = False  # one GPU a worker
     resources_per_worker: dict[str, float] = field(default_factory=dict)  # as Ray's
-    threads_per_worker: int | None = None  # null: the cores of the node shared out
+    threads_per_worker: int | None = None  # null: OMP_NUM_THREADS, or shared cores
 
 
 @dataclass(kw_only=True, slots=True)

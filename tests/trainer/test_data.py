@@ -151,17 +151,6 @@ def test_evaluation_reads_every_sample_once(world_size: int) -> None:
     assert seen == list(range(11))
 
 
-def test_loader_leaves_the_global_generator_alone() -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    next(
-        BatchReader(list, 0, LoaderConfig()).train(
-            Batched(), split_batch(4, None, 0, 1), global_size=4, first_step=0
-        )
-    )
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_fingerprint_sees_another_size_content_and_class() -> None:
     class Values:
         def __init__(self, values: list[Any]) -> None:

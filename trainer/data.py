@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from trainer.config import LoaderConfig
 from trainer.randomness import Purpose, derive_seed, seed_generators
 from trainer.sample_order import SampleOrder
-from trainer.task import Batch, MapDataset
+from trainer.task import Batch, MapDataset, TrainTask
 
 _NUM_PROBES = 3
 
@@ -98,9 +98,9 @@ class _Reader:
         read_many = getattr(self._data, "__getitems__", None)
         if read_many is not None:
             samples = read_many(request.indices)
-            # What a collate function draws must not depend on what was read before.
-            first = request.epochs[0], request.indices[0]
-            seed_generators(derive_seed(self._purpose, self._seed, *first))
+            if self._collate is not TrainTask.collate:  # which draws nothing
+                first = request.epochs[0], request.indices[0]
+                seed_generators(derive_seed(self._purpose, self._seed, *first))
         else:
             samples = [self._read(*key) for key in zip(*request, strict=True)]
         return Fetched(request.indices, self._collate(samples))

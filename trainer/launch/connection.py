@@ -39,10 +39,10 @@ def environment() -> Iterator[None]:
 
 
 @contextmanager
-def connected(config: TrainConfig) -> Iterator[bool]:
-    """Connects to Ray, and gives whether it will be left again at the end."""
+def connected(config: TrainConfig) -> Iterator[None]:
+    """Connects to Ray, and leaves it at the end unless it was there before."""
     if ray.is_initialized():
-        yield False
+        yield
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
@@ -58,7 +58,7 @@ def connected(config: TrainConfig) -> Iterator[bool]:
     with _kept_signal_handlers():
         ray.init(**options)
     try:
-        yield True
+        yield
     finally:
         with _kept_signal_handlers():
             ray.shutdown()

@@ -55,14 +55,14 @@ def train_on_ray(
     Raises:
         TrainerError: as `launch.train` does.
     """
-    with environment(), connected(config) as is_own:
+    with environment(), connected(config):
         mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
         fit = _Fit(config, mailbox)
         fit.start()
         failures = _watch(fit, mailbox, stop, show)
-        if not is_own:
-            fit.join()  # workers that are still there end by themselves
-    fit.join()
+        # Workers that Ray Train still starts again end by themselves; leaving Ray under
+        # its thread's feet would make that thread start another.
+        fit.join()
     if fit.result is not None:
         return fit.result
     failure = _cause(failures, fit.error)
